@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import OPTConfig, PreTrainedTokenizerFast
 
 from cwpo.data.batching import encode_pairs
+from cwpo.data.labels import chosen_rejected
 from cwpo.data.sources import drop_unusable, read_pairs
 from cwpo.errors import InputError
-from cwpo.stages.mix_labels import turned
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def file_pairs(path: str, tokenizer: PreTrainedTokenizerFast, count: int, longes
     data = SimpleNamespace(source="jsonl", name="benchmark", path=path, columns={}, folders=[], revision=None)
     frame, _ = drop_unusable(read_pairs(data, 0)[0])
     frame = frame.sample(frac=1.0, random_state=0)
-    table = turned(frame, frame["human_label"] == "a")[["prompt", "chosen", "rejected"]]
+    table = chosen_rejected(frame, frame["human_label"] == "a")[["prompt", "chosen", "rejected"]]
     rows = encode_pairs(tokenizer, *(table[name].tolist() for name in table.columns))
     fits = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) <= longest for row in rows]
     if sum(fits) < count:

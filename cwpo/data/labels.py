@@ -1,8 +1,12 @@
-"""Reads a label or a list of votes as the share of votes for response `a`. A label without a meaning is an error."""
+"""Reads a label or a list of votes as the share of votes for response `a`, and orders pairs by a label.
+
+A label without a meaning is an error.
+"""
 
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cwpo.data.dialogues import LISTS
 from cwpo.errors import WrongRow
@@ -53,6 +57,12 @@ def is_absent(value: Any) -> bool:
         or (isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
         or (isinstance(value, str) and not value.strip())
     )
+
+
+def chosen_rejected(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
+    """Returns `pairs` plus the columns `chosen` (response `a` where `a_wins`, else `b`), `rejected` (the other)."""
+    a, b = pairs["response_a"], pairs["response_b"]
+    return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
 
 
 def _share(vote: Any, positive: str | None, counts: bool) -> float:

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from cwpo.calibration import is_right, mean_difference, share
 from cwpo.data.chat import read_as
 from cwpo.data.encoding import encode_pairs
+from cwpo.data.labels import chosen_rejected
 from cwpo.data.lengths import check_words
 from cwpo.data.own import convert
 from cwpo.data.own_texts import as_conversations
@@ -32,7 +33,6 @@ from cwpo.own.reading import naming, template_used, wished
 from cwpo.own.verdict import percent
 from cwpo.own.weighted import keep_confident, read_weighted
 from cwpo.runtime import computing_in, stand_in
-from cwpo.stages.mix_labels import turned
 from cwpo.store.store import git_commit
 from cwpo.training.fit import Start, adapted, fit_preference, fit_sft
 
@@ -268,7 +268,7 @@ def _test_pairs(cfg: Any, work: Path, trained_on: pd.Series, say: Say) -> pd.Dat
 
 def by_label(pairs: pd.DataFrame) -> pd.DataFrame:
     """Returns labelled, untied pairs as prompt, chosen (the response the label prefers), rejected, row, messages."""
-    texts = turned(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
+    texts = chosen_rejected(pairs, pairs["target"] > 0.5).assign(messages=pairs.get("messages"))
     return texts[["prompt", "chosen", "rejected", "row", "messages"]].reset_index(drop=True)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from cwpo.atomic import write_text
 from cwpo.data.encoding import Text, encode, encode_pairs
+from cwpo.data.labels import chosen_rejected
 from cwpo.data.own_texts import as_conversations
 from cwpo.finite import check_finite
 from cwpo.models.annotator import load_annotator, score_responses
@@ -26,7 +27,6 @@ from cwpo.models.policy import load_tokenizer
 from cwpo.models.reward_models import load_reward
 from cwpo.own.folder import NOTE, checkpoint_of, read_note
 from cwpo.own.reading import wished
-from cwpo.stages.mix_labels import turned
 from cwpo.training.checkpoints import Schedule
 from cwpo.training.fit import Comparisons, Site, Start, fit_annotator
 
@@ -134,7 +134,7 @@ def fit(
 
 
 def _comparisons(pairs: pd.DataFrame, cfg: Any) -> Comparisons:
-    ordered = turned(pairs, pairs["target"] >= 0.5)
+    ordered = chosen_rejected(pairs, pairs["target"] >= 0.5)
     prompts, chosen, rejected = as_conversations(ordered, "chosen", "rejected")
     soft = np.maximum(pairs["target"], 1 - pairs["target"]).tolist() if cfg.ties == "soft" else None
     return Comparisons(pairs["pair_id"].tolist(), prompts, chosen, rejected, soft)

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from cwpo.data.labels import chosen_rejected
 from cwpo.own.crossfit import answers
 from cwpo.own.fit import Annotates
-from cwpo.stages.mix_labels import turned
 from cwpo.store.shards import map_table
 from cwpo.weighting import pair_weights, scaled_sigmoid
 
@@ -72,7 +72,7 @@ def preferences(pairs: pd.DataFrame, gap: np.ndarray, weighting: str, include_la
     a_wins = np.where(human, target > 0.5, gap >= 0)
     margin = np.abs(gap[~human])
     scale = C4 if weighting == "c4" else 1.0
-    table = turned(pairs, a_wins).reset_index(drop=True)
+    table = chosen_rejected(pairs, a_wins).reset_index(drop=True)
     table = table.assign(
         weight=np.abs(2 * target - 1),
         confidence=np.nan,

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.data.labels import chosen_rejected
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
 
@@ -66,15 +67,9 @@ def labeled_pairs(work: Work) -> pd.DataFrame:
     return _labeled(work, "prepare")
 
 
-def turned(pairs: pd.DataFrame, a_wins: Any) -> pd.DataFrame:
-    """Returns `pairs` plus the columns `chosen` (response `a` where `a_wins`, else `b`), `rejected` (the other)."""
-    a, b = pairs["response_a"], pairs["response_b"]
-    return pairs.assign(chosen=a.where(a_wins, b), rejected=b.where(a_wins, a))
-
-
 def by_human_label(pairs: pd.DataFrame) -> list[list[str]]:
     """Returns three lists: prompts, chosen responses and rejected responses, according to the human labels."""
-    table = turned(pairs, pairs["human_label"] == "a")
+    table = chosen_rejected(pairs, pairs["human_label"] == "a")
     return [table[name].tolist() for name in ("prompt", "chosen", "rejected")]
 
 

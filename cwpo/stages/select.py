@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cwpo.data.labels import chosen_rejected
 from cwpo.errors import InputError
 from cwpo.stages.base import Stage, Work
-from cwpo.stages.mix_labels import turned
 from cwpo.weighting import most_confident
 
 COLUMNS = ["pair_id", "prompt", "chosen", "rejected", "label_source", "margin", "confidence"]
@@ -23,7 +23,7 @@ def run(work: Work) -> dict[str, Any]:
     else:
         table = table.assign(margin=np.nan, confidence=np.nan)
     of = len(table)
-    table = turned(table, _labels(work, table) == "a").assign(label_source=method.labels)
+    table = chosen_rejected(table, _labels(work, table) == "a").assign(label_source=method.labels)
     table = table[_kept(table, method.selection)][COLUMNS]
     if len(table) < 2:
         raise InputError(
