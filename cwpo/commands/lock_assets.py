@@ -15,7 +15,7 @@ from cwpo.errors import InputError, first_line
 
 CONVERTER = "SFconvertbot"  # the hub's own account that converts pickle weights
 HEADER = re.compile(r"\A(#.*\n)*")
-Entry = dict[str, Any]
+Pin = dict[str, Any]
 
 
 def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
@@ -55,7 +55,7 @@ def lock_assets(cfg: Any, api: Any = None, file: Path = LOCK) -> None:
         raise InputError(problems)
 
 
-def look_up(api: Any, kind: str, name: str, ref: str) -> Entry:
+def look_up(api: Any, kind: str, name: str, ref: str) -> Pin:
     """Returns {"ref": ref, "revision": commit of ref} for the model or data set `name`; `kind` is one of KINDS.
 
     If a model has no safetensors at `ref`, the newest open pull request with safetensors takes the place of `ref`. Only
@@ -91,7 +91,7 @@ def _content(file: Path) -> dict[str, Any]:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def write_lock(lock: dict[str, dict[str, Entry]], file: Path) -> None:
+def write_lock(lock: dict[str, dict[str, Pin]], file: Path) -> None:
     """Writes `lock`, {kind: {hub id: entry}}, to `file`, and keeps the comments with which the file begins."""
     old = HEADER.match(file.read_text(encoding="utf-8"))
     lines = [old[0] if old else ""]

@@ -32,7 +32,7 @@ MEASURES = tuple(stage.name for stage in KINDS.values() if stage.measure)
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredStage:
     """A finished stage: its size in bytes, age and run time in seconds. A damaged stage has no run time: None."""
 
     stage: str
@@ -55,14 +55,14 @@ def look_after(cfg: Any) -> None:
     ACTIONS[cfg.action](store, cfg)
 
 
-def stages(store: Store) -> Iterator[Entry]:
+def stages(store: Store) -> Iterator[StoredStage]:
     """Yields every finished stage of the store, including those with a damaged manifest."""
     for stage, key in store.finished():
         seconds = None
         with suppress(StoreError):
             seconds = float(store.recorded(stage, key)["seconds"])
         folder = store.folder(stage, key)
-        yield Entry(stage, key, _size(folder), max(0.0, time.time() - folder.lstat().st_mtime), seconds)
+        yield StoredStage(stage, key, _size(folder), max(0.0, time.time() - folder.lstat().st_mtime), seconds)
 
 
 def referred_to(results: Path) -> set[str]:
@@ -84,7 +84,7 @@ def referred_to(results: Path) -> set[str]:
     return set().union(*keys)
 
 
-def garbage(store: Store, keys: set[str], older_than: float) -> list[Entry]:
+def garbage(store: Store, keys: set[str], older_than: float) -> list[StoredStage]:
     """Returns the stages that nothing needs and that are older than `older_than` seconds.
 
     Needed are: the stages in `keys` and their ancestors; each stage of a kind in MEASURES whose parents are all needed;
@@ -263,7 +263,7 @@ def _size(path: Path) -> int:
     return sum(Path(folder, name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
 
 
-def _total(stages: Iterable[Entry]) -> int:
+def _total(stages: Iterable[StoredStage]) -> int:
     return sum(entry.size for entry in stages)
 
 

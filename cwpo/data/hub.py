@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from cwpo.config.hub import reach
 from cwpo.data.dialogues import written
-from cwpo.data.layouts import OWN, Layout
+from cwpo.data.layouts import OWN, TableLayout
 from cwpo.data.own_texts import Texts, pair_texts
 from cwpo.errors import InputError, first_line
 
@@ -39,7 +39,7 @@ class Published:
     train: str
     test: str
     texts: Callable[..., Texts] = pair_texts
-    layout: Layout = OWN
+    layout: TableLayout = OWN
 
 
 def published(data: Any) -> Iterator[Table]:
@@ -119,5 +119,5 @@ LAYOUTS = {
     "tldr": Published("train", "valid1", _summaries),
     # The prompt is the common beginning of the messages; the column `prompt` has only its first message.
     "ufb": Published("train_prefs", "test_prefs", lambda prompt, *cells: pair_texts(None, *cells)),
-    "shp": Published("train", "test", _comments, Layout("Stanford SHP", {}, positive="a")),
+    "shp": Published("train", "test", _comments, TableLayout("Stanford SHP", {}, positive="a")),
 }

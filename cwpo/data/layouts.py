@@ -20,7 +20,7 @@ WINNERS = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """A published layout. It fits a table that has all of `columns` (our name -> the table's name) and all of `more`.
 
     positive: the response, "a" or "b", that a label of 1 or true prefers; None if the layout has no such labels.
@@ -96,25 +96,25 @@ ARENA = {"response_a": "conversation_a", "response_b": "conversation_b", "label"
 RESPONSES = {"response_a": "response_0", "response_b": "response_1"}
 SAFE = {"prompt": "prompt", **RESPONSES, "label": "better_response_id"}
 LAYOUTS = (
-    Layout("Stanford SHP", SHP, positive="a"),
-    Layout("Chatbot Arena", ARENA),
-    Layout("Chatbot Arena, 55k", {"prompt": "prompt", **SIDES}, more=tuple(WINNERS), compute=_one_of_three),
-    Layout("PKU-SafeRLHF", SAFE, positive="b"),
+    TableLayout("Stanford SHP", SHP, positive="a"),
+    TableLayout("Chatbot Arena", ARENA),
+    TableLayout("Chatbot Arena, 55k", {"prompt": "prompt", **SIDES}, more=tuple(WINNERS), compute=_one_of_three),
+    TableLayout("PKU-SafeRLHF", SAFE, positive="b"),
     *(
-        Layout("distilabel", {"prompt": prompt}, more=("generations", "ratings"), compute=_rated)
+        TableLayout("distilabel", {"prompt": prompt}, more=("generations", "ratings"), compute=_rated)
         for prompt in ("instruction", "prompt", "input")
     ),
-    Layout("Argilla's UltraFeedback", ARGILLA, more=SCORES[-1], compute=_scored),
-    Layout("Argilla's chosen and rejected", ARGILLA),
-    *(Layout("chosen and rejected with scores", CHOSEN, more=scores, compute=_scored) for scores in SCORES),
-    Layout("instruction, chosen, rejected", {"prompt": "instruction", **CHOSEN}),
-    Layout("instruction, response_a, response_b", {"prompt": "instruction", **SIDES}),
+    TableLayout("Argilla's UltraFeedback", ARGILLA, more=SCORES[-1], compute=_scored),
+    TableLayout("Argilla's chosen and rejected", ARGILLA),
+    *(TableLayout("chosen and rejected with scores", CHOSEN, more=scores, compute=_scored) for scores in SCORES),
+    TableLayout("instruction, chosen, rejected", {"prompt": "instruction", **CHOSEN}),
+    TableLayout("instruction, response_a, response_b", {"prompt": "instruction", **SIDES}),
 )
-OWN = Layout("own columns", {})
+OWN = TableLayout("own columns", {})
 
 
 @lru_cache
-def layout_of(have: frozenset[str], named: frozenset[tuple[str, str]] = frozenset()) -> Layout:
+def layout_of(have: frozenset[str], named: frozenset[tuple[str, str]] = frozenset()) -> TableLayout:
     """Returns the first published layout that fits a table with the columns `have`, or OWN if none fits.
 
     named: (our name, the table's name) of the columns that the user named; layouts that contradict them are skipped.

@@ -11,7 +11,7 @@ from cwpo.data.dialogues import TURN, replies
 from cwpo.data.encoding import Text
 from cwpo.data.files import Row, records
 from cwpo.data.labels import vote_share
-from cwpo.data.layouts import OWN, Layout, layout_of
+from cwpo.data.layouts import OWN, TableLayout, layout_of
 from cwpo.data.own_texts import Texts, kept_messages, pair_texts, parsed
 from cwpo.errors import InputError, LeftOut, WrongRow, nearest
 from cwpo.plain import visible
@@ -103,7 +103,7 @@ class PairReader:
         positive: str | None = None,
         *,
         at: str = "",
-        layout: Layout | None = None,
+        layout: TableLayout | None = None,
         texts: Callable[..., Texts] = pair_texts,
     ) -> None:
         self.path, self.named, self.positive, self.at = path, dict(columns or {}), positive, at
@@ -152,7 +152,7 @@ class PairReader:
         share = vote_share(label, cells["votes"], self.positive or layout.positive, counts=counts)
         return Pair(texts, *share, False, domain)
 
-    def _columns(self, row: Row) -> tuple[Layout, dict[str, str]]:
+    def _columns(self, row: Row) -> tuple[TableLayout, dict[str, str]]:
         """Returns a row's layout, and {our column name: the table's name}. A column that is not listed has our name."""
         layout = self.layout or layout_of(frozenset(row), frozenset(self.named.items()))
         return layout, {**layout.columns, **self.named}
