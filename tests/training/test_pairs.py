@@ -42,9 +42,7 @@ def test_responses_that_repeat_their_prompt_or_follow_a_text_are_refused():
     assert "4 of 4 responses do not begin with a message of role assistant; row 0 begins with role user" in str(
         told.value
     )
-    with pytest.raises(
-        InputError, match="column chosen: 1 of 4 responses are messages although .* as in row 2; .*prompts"
-    ):
+    with pytest.raises(InputError, match="column chosen: 1 of 4 responses are messages although .* as in row 2"):
         encoded_rows(tiny_tokenizer(), CONFIG, changed(2, chosen=said))
     encoded_rows(tiny_tokenizer(), CONFIG, changed(2, prompt=asked, chosen=said, rejected="bad"))
 
