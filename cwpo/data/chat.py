@@ -1,6 +1,8 @@
 """Chat templates: whether a tokenizer's template formats the prompts, whether it works, and the formatted text."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from cwpo.data.dialogues import Message
@@ -8,6 +10,8 @@ from cwpo.errors import TextError
 
 # A key of a tokenizer's init_kwargs, which are saved with the tokenizer; for its values see reads_chat.
 CHAT = "reads_chat"
+DAY = date(2024, 7, 26)  # Llama 3's templates write it where they cannot ask for today's date
+NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")  # what templates call for today's date
 
 
 def reads_chat(tokenizer: Any) -> bool | None:
@@ -18,10 +22,15 @@ def reads_chat(tokenizer: Any) -> bool | None:
 def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
     """Returns the text of messages as the tokenizer's chat template formats them, with BOS if the template adds it.
 
-    Models that can think before they answer are told not to, so that answers begin where the prompt ends.
+    Models that can think before they answer are told not to, so that answers begin where the prompt ends. A template
+    that writes today's date writes DAY instead, so that a prompt is the same in every stage, whenever it runs.
     """
     return tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=add_generation_prompt, enable_thinking=False
+        list(messages),
+        chat_template=NOW.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template()),
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        enable_thinking=False,
     )
 
 

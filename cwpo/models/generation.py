@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from cwpo.data.batching import pad
 from cwpo.data.encoding import Text, encode_prompts, sampled
+from cwpo.errors import InputError
 from cwpo.finite import check_finite
 from cwpo.models.lengths import forget_lengths, mixes_lengths
 from cwpo.models.logprobs import scoring_batches
@@ -119,7 +120,8 @@ def sample_responses(
     has `batch_size` prompts or, if `token_budget` is given, up to 2 x `token_budget` tokens. Each of its prompts counts
     as many tokens as the longest one + `max_new_tokens`. If padding would change samples (see samples_alone), each
     prompt is a batch of its own.
-    Raises FloatingPointError, with the prompts' `names` (default: their numbers), if the model's logits are NaN.
+    Raises InputError for a prompt without tokens (an empty text and no BOS), and FloatingPointError, with the prompts'
+    `names` (default: their numbers), if the model's logits are NaN.
     """
     names = names or [f"prompt {i}" for i in range(len(prompts))]
     model.eval()
@@ -129,6 +131,10 @@ def sample_responses(
     )
     device, eos = next(model.parameters()).device, tokenizer.eos_token_id
     ids = encode_prompts(tokenizer, prompts)
+    if [] in ids:
+        raise InputError(
+            f"{names[ids.index([])]} is empty and the tokenizer adds no BOS, so no token precedes the response; leave this prompt out"
+        )
     drawn: list[list[int]] = [[] for _ in prompts]
     lengths = [len(row) + max_new_tokens for row in ids]
     alone = samples_alone(model, max(lengths, default=0))

@@ -32,7 +32,8 @@ def float32_masters(model: nn.Module) -> str | None:
 
 
 def dropout_off(model: nn.Module) -> dict[str, float]:
-    """Sets all dropout in the model, its adapters and its config to 0. Returns {name: old rate} for those above 0."""
+    """Sets all dropout, and noise of expert routers, in the model, its adapters and its config to 0. Returns {name: old
+    rate} for those above 0."""
     was_on: dict[str, float] = {}
 
     def switch_off(owner: Any, name: str, shown: str) -> None:
@@ -58,9 +59,13 @@ def drops_attention(config: Any) -> bool:
 
 
 def dropout_names(owner: Any) -> list[str]:
-    """Returns the names of a module's or config's attributes that hold a dropout rate, such as `resid_pdrop`."""
+    """Returns the names of a module's or config's attributes that hold a dropout rate, such as `resid_pdrop`, or the size
+    of the noise that a router of experts adds in training."""
     numbers = {name: value for name, value in vars(owner).items() if isinstance(value, (int, float))}
-    return [name for name, value in numbers.items() if "drop" in name and not isinstance(value, bool)]
+    # PhiMoE's router reads this one in evaluation too, so 0 would change its log-probs
+    kept = {"router_jitter_noise"} if type(owner).__name__.startswith("Phimoe") else set()
+    rates = [name for name, value in numbers.items() if not isinstance(value, bool) and name not in kept]
+    return [name for name in rates if "drop" in name or "jitter" in name]
 
 
 def mend_generation_config(model: nn.Module) -> None:

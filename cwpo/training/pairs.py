@@ -86,6 +86,8 @@ def encoded_rows(
         )
     if problems := [problem for name in COLUMNS if (problem := _text_problem(examples, name))]:
         raise InputError(problems)
+    if problems := [problem for name in COLUMNS[1:] if (problem := _turn_problem(examples, name))]:
+        raise InputError(problems)
     rows = encode_pairs(tokenizer, *([row[name] for row in examples] for name in COLUMNS), weight=weights)
     for row in rows:  # the samplers of transformers that group rows by length read it
         row["input_ids"] = max(row["chosen_ids"], row["rejected_ids"], key=len)
@@ -116,6 +118,25 @@ def _text_problem(examples: Examples, name: str) -> str | None:
         f"column {name}: {len(bad)} of {len(examples)} values are neither text nor a list of messages with role and content; row "
         f"{bad[0]} has {examples[bad[0]][name]!r}"
     )
+
+
+def _turn_problem(examples: Examples, name: str) -> str | None:
+    """Returns a message if messages in the column `name` of responses do not answer their prompt, else None."""
+    said = [(i, row["prompt"], messages) for i, row in enumerate(examples) if (messages := as_messages(row[name]))]
+    others = [(i, messages[0]["role"]) for i, _, messages in said if messages[0]["role"] != "assistant"]
+    bare = [i for i, prompt, _ in said if isinstance(prompt, str)]
+    if others:
+        row, role = others[0]
+        return (
+            f"column {name}: {len(others)} of {len(examples)} responses do not begin with a message of role assistant; row {row} begins "
+            f"with role {role}: hand in only the messages that follow the prompt"
+        )
+    if bare:
+        return (
+            f"column {name}: {len(bare)} of {len(examples)} responses are messages although their prompts are text, as in row {bare[0]}; "
+            'hand in these prompts as messages too, [{"role": "user", "content": ...}]'
+        )
+    return None
 
 
 def _is_text(value: Any) -> bool:

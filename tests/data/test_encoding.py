@@ -208,6 +208,13 @@ def test_a_template_gives_its_own_tokens():
     assert encoded(tokenizer, HI, " 4 ")[0] == ids  # a text response: templates put no space before it
 
 
+def test_a_template_that_writes_the_date_writes_the_same_one_every_day():
+    tokenizer = with_template(byte_level())
+    date = "{% set day = strftime_now('%d %b %Y') if strftime_now is defined %}{{ day }}"  # as in Llama 3.2's template
+    tokenizer.chat_template = date + tokenizer.chat_template
+    assert tokenizer.decode(encode_prompts(tokenizer, [HI])[0]).startswith("26 Jul 2024")
+
+
 def test_text_prompts_go_through_the_template_only_when_told():
     tokenizer = with_template(byte_level())
     assert tokenizer.decode(encode_prompts(tokenizer, ["hi"])[0]) == "hi"

@@ -10,6 +10,7 @@ from scipy import stats
 from tiny import EOS, FAMILIES, tiny_model, tiny_tokenizer
 from transformers import GenerationConfig, LlamaConfig
 
+from cwpo.errors import InputError
 from cwpo.models.generation import GumbelSampler, gumbel, prompt_seed, sample_responses, step_keys
 
 PROMPTS = ["tell me about bread", "ask", "ask me", "tell me about bridges is very good", "bread"]
@@ -104,6 +105,13 @@ def test_rows_that_end_leave_the_batch_and_the_others_do_not_notice(model, monke
     assert set(sized[0]) == {20}
     assert sized[1] == sorted(sized[1], reverse=True)
     assert sized[1][-1] <= 10
+
+
+def test_a_prompt_without_tokens_is_refused():
+    say = {"temperature": 1.0, "max_new_tokens": 2, "batch_size": 2}
+    sample_responses(tiny_model(), tiny_tokenizer(), ["ask", ""], [1, 2], **say)  # BOS alone
+    with pytest.raises(InputError, match="prompt 1 is empty and the tokenizer adds no BOS"):
+        sample_responses(tiny_model(), tiny_tokenizer("$A"), ["ask", ""], [1, 2], **say)
 
 
 def test_another_seed_gives_another_sample(model):

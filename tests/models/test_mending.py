@@ -6,22 +6,22 @@ from architectures import architecture
 from tiny import tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from cwpo.models.mending import dropout_off, drops_attention, float32_masters, mend_generation_config
+from cwpo.models.mending import dropout_names, dropout_off, drops_attention, float32_masters, mend_generation_config
 from cwpo.models.policy import add_lora, load_policy
 
+SIZE = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 2}
 RATES = {
     "opt": {"dropout": 0.1, "attention_dropout": 0.2, "layerdrop": 0.0},
     "gpt2": {"attn_pdrop": 0.1, "embd_pdrop": 0.2, "resid_pdrop": 0.3},
     "bloom": {"hidden_dropout": 0.2, "attention_dropout": 0.1},
     "llama": {"attention_dropout": 0.1},
+    "mixtral": {"router_jitter_noise": 0.3},
 }
 
 
 @pytest.mark.parametrize("kind", RATES)
 def test_dropout_is_off_wherever_the_model_keeps_it(kind, tmp_path):
-    config = AutoConfig.for_model(
-        kind, vocab_size=50, hidden_size=16, num_attention_heads=2, num_hidden_layers=2, **RATES[kind]
-    )
+    config = AutoConfig.for_model(kind, **SIZE, **RATES[kind])
     model = AutoModelForCausalLM.from_config(config).train()
     ids = torch.randint(0, 50, (2, 40))
     assert not torch.equal(model(ids).logits, model(ids).logits)
@@ -30,6 +30,11 @@ def test_dropout_is_off_wherever_the_model_keeps_it(kind, tmp_path):
     assert dropout_off(model) == {}
     model.save_pretrained(tmp_path)
     assert dropout_off(AutoModelForCausalLM.from_pretrained(tmp_path)) == {}
+
+
+def test_a_router_that_reads_its_noise_in_evaluation_keeps_it():
+    config = AutoConfig.for_model("phimoe", input_jitter_noise=0.1, router_jitter_noise=0.2)
+    assert dropout_names(config) == ["attention_dropout", "input_jitter_noise"]
 
 
 def test_loading_without_dropout_knows_the_same_names(tmp_path):

@@ -33,6 +33,20 @@ def test_messages_may_be_those_of_sharegpt():
     assert next(both) == next(both)
 
 
+def test_responses_that_repeat_their_prompt_or_follow_a_text_are_refused():
+    asked, said = [{"role": "user", "content": "ask me"}], [{"role": "assistant", "content": "good"}]
+    whole = {"chosen": asked + said, "rejected": asked + said}  # as UltraFeedback has them
+    with pytest.raises(InputError) as told:
+        encoded_rows(tiny_tokenizer(), CONFIG, [row | whole for row in pairs(4)])
+    assert [problem.split(":")[0] for problem in told.value.problems] == ["column chosen", "column rejected"]
+    assert "4 of 4 responses do not begin with a message of role assistant; row 0 begins with role user" in str(
+        told.value
+    )
+    with pytest.raises(InputError, match="column chosen: 1 of 4 responses are messages although .* as in row 2"):
+        encoded_rows(tiny_tokenizer(), CONFIG, changed(2, chosen=said))
+    encoded_rows(tiny_tokenizer(), CONFIG, changed(2, prompt=asked, chosen=said, rejected="bad"))
+
+
 def test_all_columns_are_told_at_once():
     with pytest.raises(InputError) as told:
         encoded_rows(tiny_tokenizer(), CONFIG, changed(1, prompt=None, rejected=None))
