@@ -114,11 +114,8 @@ def reward_inputs(
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
     if chat:
-        return {
-            "input_ids": whole_ids(
-                tokenizer, [rendered(tokenizer, _talk(*each), i, False) for i, each in enumerate(both)]
-            )
-        }
+        talks = [rendered(tokenizer, _talk(*each), i, open_turn=False, told=False) for i, each in enumerate(both)]
+        return {"input_ids": whole_ids(tokenizer, talks)}
     texts = [plain_texts(*each) for each in both]
     if tokenizer.sep_token_id is None:
         return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}

@@ -120,6 +120,13 @@ def test_a_pad_token_that_also_ends_turns_changes_no_score(folders):
     assert np.allclose(adapter.rewards(PROMPTS, ANSWERS), alone, atol=1e-5)
 
 
+def test_a_reward_model_that_can_think_reads_the_template_as_published(folders):
+    adapter = gold(folders, "trl_qwen")
+    unlike = "{% if enable_thinking is defined %}/no_think {% endif %}"
+    adapter.tokenizer.chat_template = unlike + adapter.tokenizer.chat_template
+    assert read(adapter, PROMPTS[1], ANSWERS[0]).startswith("<|im_start|>user\nwhat is salt?<|im_end|>")
+
+
 def test_question_answer_rewards_are_those_of_the_model_card(folders):
     adapter = gold(folders, "openassistant")
     assert isinstance(adapter, QuestionAnswer)
