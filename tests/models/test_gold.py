@@ -59,6 +59,15 @@ def test_scores_do_not_depend_on_the_batch_and_keep_their_order(annotator):
     assert scores(annotator, rows, batch_size=3) == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
+@torch.no_grad()
+def test_a_score_of_a_16_bit_model_is_not_rounded_to_16_bits():
+    """Reward models above SMALL keep their dtype on GPUs; of 8 bits, many scores would tie."""
+    model = tiny_model("llama", labels=1).to(torch.bfloat16)
+    states = [model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].double() for ids, _ in ROWS]
+    expected = [(model.score.weight[0].double() @ state).item() for state in states]
+    assert scores(model) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_reloaded_annotator_gives_the_same_scores(tmp_path, family):
     backbone = save(tiny_model(family), tmp_path / "backbone")
