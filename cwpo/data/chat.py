@@ -19,18 +19,22 @@ def reads_chat(tokenizer: Any) -> bool | None:
     return getattr(tokenizer, "init_kwargs", {}).get(CHAT)
 
 
-def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False) -> str:
+def chat_text(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = False, no_thinking: bool = True
+) -> str:
     """Returns the text of messages as the tokenizer's chat template formats them, with BOS if the template adds it.
 
-    Models that can think before they answer are told not to, so that answers begin where the prompt ends. A template
-    that writes today's date writes DAY instead, so that a prompt is the same in every stage, whenever it runs.
+    With `no_thinking`, models that can think before they answer are told not to, so that answers begin where the prompt
+    ends. A template that writes today's date writes DAY instead, so that a prompt is the same in every stage, whenever
+    it runs.
     """
+    thinking = {"enable_thinking": False} if no_thinking else {}
     return tokenizer.apply_chat_template(
         list(messages),
         chat_template=NOW.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template()),
         tokenize=False,
         add_generation_prompt=add_generation_prompt,
-        enable_thinking=False,
+        **thinking,
     )
 
 
@@ -60,13 +64,13 @@ def read_as(chat: bool | None) -> str:
     return "written by the model's chat template" if chat else "plain text, messages as in HH-RLHF"
 
 
-def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool) -> str:
+def rendered(tokenizer: Any, messages: Sequence[Message], index: int, open_turn: bool, no_thinking: bool = True) -> str:
     """Returns messages as text, formatted by the chat template. Raises TextError, which names row `index`, if it fails.
 
-    open_turn: whether to add the beginning of the assistant's next turn.
+    open_turn: whether to add the beginning of the assistant's next turn. `no_thinking`: as in chat_text.
     """
     try:
-        return chat_text(tokenizer, messages, add_generation_prompt=open_turn)
+        return chat_text(tokenizer, messages, open_turn, no_thinking)
     except Exception as error:  # a template can raise anything
         roles = ", ".join(message["role"] for message in messages)
         raise TextError(

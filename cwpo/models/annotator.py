@@ -128,10 +128,11 @@ def _last_scores(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tens
 
 
 def scores_of(model: PreTrainedModel, states: Tensor) -> Tensor:
-    """Returns the scalar head's logit of each hidden state, (M, d) -> (M,), float32. Autocast, which rounds, is off."""
-    head = model.score
+    """Returns the scalar head's logit of each hidden state, (M, d) -> (M,), computed in float32: a score of 16 bits would
+    tie with others."""
+    weight, bias = (None if part is None else part.float() for part in (model.score.weight, model.score.bias))
     with torch.autocast(states.device.type, enabled=False):
-        return nn.functional.linear(states.to(head.weight.dtype), head.weight, head.bias).squeeze(-1).float()
+        return nn.functional.linear(states.float(), weight, bias).squeeze(-1)
 
 
 def last_states(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, masked: bool = True) -> Tensor:

@@ -48,7 +48,8 @@ class Scorer:
         if problem := gold_problem(path, revision, seq2seq=self.kind is AutoModelForSeq2SeqLM):
             raise InputError(problem)
         self.tokenizer, self.chat = read_reward(path, revision, chat)
-        self.model = load_classifier(path, revision, self.tokenizer.pad_token_id, self.kind, dtype="auto")
+        self.pad_id = read_config(path, revision).get_text_config().pad_token_id  # RoBERTa's positions depend on it
+        self.model = load_classifier(path, revision, self.pad_id, self.kind, dtype="auto")
         if device == "cpu" or self.model.num_parameters() <= SMALL:
             self.model.float()
         self.model.to(device).eval()
@@ -80,25 +81,31 @@ class HuggingFace(Scorer):
     """A sequence-classification reward model with one label; the reward is the logit of its own forward pass.
 
     The input is the prompt followed by the response: one text for causal models, a pair of texts for tokenizers that
-    separate the two (encoders such as DeBERTa). Messages are formatted as in HH-RLHF.
+    separate the two (encoders such as DeBERTa). Messages are formatted as in HH-RLHF. Rows of one length share a batch:
+    padding would change the scores of some models (XLNet, FNet, Nystromformer).
     """
 
     @torch.no_grad()
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
-        alone = mixing_length(self.model.config) is not None  # a long row changes other rows of its batch
-        read = reward_inputs(self.tokenizer, prompts, responses) if prompts else {"input_ids": []}
-        scores, lengths = np.empty(len(prompts)), self.checked_lengths(read["input_ids"])
+        config = self.model.config
+        keeps = mixing_length(config) is not None  # the model keeps what it computed for a longer row
+        # BART cannot read texts with different numbers of EOS at once, nor a decoder several texts without a pad token
+        batching = (1, None) if keeps or config.is_encoder_decoder or self.pad_id is None else self.batching
+        read = reward_inputs(self.tokenizer, prompts, responses, self.chat) if prompts else {"input_ids": []}
+        scores, lengths = np.empty(len(prompts)), np.array(self.checked_lengths(read["input_ids"]), dtype=np.int64)
 
         def score(rows: list[int]) -> np.ndarray:
-            if alone:
+            if keeps:
                 forget_lengths(self.model)
-            part = {name: [values[i] for i in rows] for name, values in read.items()}
-            inputs = self.tokenizer.pad(part, return_tensors="pt").to(self.device)
+            inputs = {
+                name: torch.tensor([values[i] for i in rows], device=self.device) for name, values in read.items()
+            }
             return self.model(**inputs).logits.squeeze(-1).cpu().double().numpy()
 
-        batching = (1, None) if alone else self.batching
+        alike = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        batches = [rows[part].tolist() for rows in alike for part in scoring_batches(lengths[rows].tolist(), *batching)]
         with label_precision(self.device):
-            for rows, values in in_batches(scoring_batches(lengths, *batching), score):
+            for rows, values in in_batches(batches, score):
                 scores[rows] = values
         return scores
 
@@ -114,11 +121,10 @@ def reward_inputs(
         return {"input_ids": [ids for ids, _ in encode(tokenizer, prompts, responses)]}
     both = list(zip(prompts, responses, strict=True))
     if chat:
-        return {
-            "input_ids": whole_ids(
-                tokenizer, [rendered(tokenizer, _talk(*each), i, False) for i, each in enumerate(both)]
-            )
-        }
+        talks = [
+            rendered(tokenizer, _talk(*each), i, open_turn=False, no_thinking=False) for i, each in enumerate(both)
+        ]
+        return {"input_ids": whole_ids(tokenizer, talks)}
     texts = [plain_texts(*each) for each in both]
     if tokenizer.sep_token_id is None:
         return {"input_ids": whole_ids(tokenizer, [prompt + response for prompt, response in texts])}
@@ -171,15 +177,10 @@ def load_reward(
 ) -> "HuggingFace | LastToken":
     """Loads any sequence-classification reward model. `chat`: as in read_reward.
 
-    A model that cwpo trained, or that reads chats, becomes a LastToken. So does another decoder if its tokenizer has no
-    pad token, or if its config names a different one: its own forward pass would take an EOS at the end of a text for
-    padding. All other models become a HuggingFace.
+    A decoder becomes a LastToken. All other models become a HuggingFace.
     """
-    tokenizer, reads = read_reward(path, revision, chat)
-    pad = read_tokenizer(path, revision).pad_token_id  # before EOS took its place
-    padded = pad is not None and pad == getattr(read_config(path, revision).get_text_config(), "pad_token_id", None)
-    own = reads or trained_head(tokenizer)
-    kind = LastToken if own or not (padded or classifier_problem(path, revision, "gold.path")) else HuggingFace
+    _, reads = read_reward(path, revision, chat)
+    kind = HuggingFace if classifier_problem(path, revision, "gold.path") else LastToken
     return kind(path, revision, device=device, chat=reads, **batching)
 
 
@@ -197,11 +198,11 @@ def gold_problem(path: str, revision: str | None, key: str = "gold.path", seq2se
 
 
 class LastToken(Scorer):
-    """A decoder-only reward model, scored at the last token of its input; load_reward says which models need this.
+    """A decoder-only reward model, scored at the last token of its input.
 
     The input of an annotator ends in EOS, as in its training; the input of another model ends as its tokenizer ends a
-    text. The row's length gives the last token's position, so the pad token may be EOS or the token that ends a chat
-    turn.
+    text, without its config's pad token: there its own forward pass, and so its training, reads the score. The row's
+    length gives the last token's position, so the token that pads batches here may be EOS or the end of a chat turn.
     """
 
     def longest(self, path: str, revision: str | None) -> int | None:
@@ -210,8 +211,13 @@ class LastToken(Scorer):
     def rewards(self, prompts: Sequence[Text], responses: Sequence[Text]) -> np.ndarray:
         ids = reward_inputs(self.tokenizer, prompts, responses, self.chat)["input_ids"]
         self.checked_lengths(ids)
-        rows, pad_id = [(row, 0) for row in ids], self.tokenizer.pad_token_id
-        return score_responses(self.model, rows, pad_id, *self.batching).double().numpy()
+        rows = [(row if trained_head(self.tokenizer) else self._to_last(row), 0) for row in ids]
+        return score_responses(self.model, rows, self.tokenizer.pad_token_id or 0, *self.batching).double().numpy()
+
+    def _to_last(self, row: list[int]) -> list[int]:
+        """Returns the row up to the last token that is not the config's pad token."""
+        end = next((at for at in range(len(row), 1, -1) if row[at - 1] != self.pad_id), 1)
+        return row[:end]
 
 
 class QuestionAnswer(HuggingFace):

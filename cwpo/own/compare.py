@@ -107,10 +107,12 @@ def _check_judge(cfg: Any, gold: Any, prompts: list[Text]) -> None:
             raise InputError(f"prompts={cfg.prompts}: {error}") from None
         return
     context = readable(gold.tokenizer, checkpoint_of(cfg.gold), cfg.revision)
-    room = leaves_room(gold.tokenizer, prompts, cfg.max_new_tokens, context)
-    if not all(room):
+    with naming(_named(prompts)):
+        lengths = gold.lengths(prompts, [""] * len(prompts))  # with the EOS that max_new_tokens counts, too
+    long = sum(context is not None and length - 1 + cfg.max_new_tokens > context for length in lengths)
+    if long:
         raise InputError(
-            f"gold={cfg.gold} reads at most {context} tokens, and {len(room) - sum(room)} of {len(room)} prompts "
+            f"gold={cfg.gold} reads at most {context} tokens, and {long} of {len(lengths)} prompts "
             f"leave no room for max_new_tokens={cfg.max_new_tokens}; lower max_new_tokens, use shorter prompts, or "
             "name another judge in gold="
         )
@@ -163,7 +165,7 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
         if not chat:
             messages = not all(isinstance(prompt, str) for prompt in chunk)
             chat = {name: template_used(cfg[name], None, cfg.chat, messages, say) for name in MODELS}
-        with naming([f"the prompt {plain_texts(prompt, '')[0][:80]!r}" for prompt in chunk]):
+        with naming(_named(chunk)):
             rooms = [
                 leaves_room(
                     load_tokenizer(cfg[name], chat=chat[name]), chunk, cfg.max_new_tokens, context_length(cfg[name])
@@ -178,6 +180,10 @@ def _prompts(cfg: Any, say: Callable[[str], None]) -> tuple[list[Text], int, dic
             f"max_new_tokens={cfg.max_new_tokens} in both models' contexts; 2 are needed"
         )
     return kept[: cfg.most], seen - len(kept), chat
+
+
+def _named(prompts: Sequence[Text]) -> list[str]:
+    return [f"the prompt {plain_texts(prompt, '')[0][:80]!r}" for prompt in prompts]
 
 
 def _distinct(cfg: Any) -> Iterator[Text]:

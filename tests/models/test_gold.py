@@ -8,6 +8,7 @@ import torch
 from many_tokenizers import byte_level
 from omegaconf import OmegaConf
 from tiny import BOS, EOS, FAMILIES, PAD, save, tiny_encoder, tiny_model, tiny_tokenizer
+from tokenizers import processors
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -18,7 +19,7 @@ from transformers import (
 from cwpo.errors import InputError
 from cwpo.models.annotator import load_annotator, new_annotator, score_responses
 from cwpo.models.gold import Oracle, Trained, load_gold
-from cwpo.models.reward_models import HuggingFace, gold_problem, load_reward
+from cwpo.models.reward_models import HuggingFace, LastToken, gold_problem, load_reward
 from cwpo.stages import online_align
 
 ROWS = [([BOS, 5, 6, 7, EOS], 3), ([BOS, 8, 9, 10, 11, EOS], 2), ([BOS, 5, 8, EOS], 3)]
@@ -56,6 +57,15 @@ def test_scores_do_not_depend_on_the_batch_and_keep_their_order(annotator):
     rows = [ROWS[1], ROWS[2], ROWS[0], ([BOS, *[4] * 20, EOS], 2)]
     alone = [scores(annotator, [row])[0] for row in rows]
     assert scores(annotator, rows, batch_size=3) == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+@torch.no_grad()
+def test_a_score_of_a_16_bit_model_is_not_rounded_to_16_bits():
+    """Reward models above SMALL keep their dtype on GPUs; of 8 bits, many scores would tie."""
+    model = tiny_model("llama", labels=1).to(torch.bfloat16)
+    states = [model.base_model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].double() for ids, _ in ROWS]
+    expected = [(model.score.weight[0].double() @ state).item() for state in states]
+    assert scores(model) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -119,7 +129,8 @@ def test_a_reward_model_is_read_as_its_own_forward_pass_returns_it(tmp_path, fam
 
 @pytest.mark.parametrize(
     ("kind", "padded", "config_pad"),
-    [(k, p, None) for k in ("llama", "gemma3") for p in (True, False)] + [("llama", False, 3)],
+    [(k, p, None) for k in ("llama", "gemma3") for p in (True, False)]
+    + [("llama", p, pad) for p, pad in ((False, 3), (False, EOS), (True, EOS))],
 )
 def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, padded, config_pad):
     """EOS pads the batches of a model whose tokenizer has no pad token. gemma3: a model that reads images too keeps its
@@ -147,14 +158,15 @@ def test_texts_that_end_in_eos_are_scored_as_if_each_were_alone(tmp_path, kind, 
     assert reward(PROMPTS, RESPONSES) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
-    from tokenizers import processors
+def as_pair() -> processors.TemplateProcessing:
+    special = [("<s>", BOS), ("</s>", EOS)]
+    return processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=special)
 
+
+def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
     tokenizer = tiny_tokenizer()
     backend = tokenizer.backend_tokenizer
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B:1 </s>:1", special_tokens=[("<s>", BOS), ("</s>", EOS)]
-    )
+    backend.post_processor = as_pair()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="<pad>", cls_token="<s>", sep_token="</s>", unk_token="<unk>"
     )
@@ -163,6 +175,32 @@ def test_an_encoder_reads_prompt_and_response_as_a_pair_of_texts(tmp_path):
     with torch.no_grad():
         expected = [model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, RESPONSES)]
     rewards = HuggingFace(str(folder), None, batch_size=2, device="cpu").rewards(PROMPTS, RESPONSES)
+    assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        # read at the row's end
+        ("xlnet", {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 16, "pad_token_id": 3}),
+        ("fnet", {"pad_token_id": 3}),  # mixes all tokens of a row, padding too
+        ("roberta", {"pad_token_id": 1}),  # numbers positions from its own pad token, not from the tokenizer's
+        ("bart", {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 3}),  # counts EOS
+    ],
+)
+def test_scores_of_encoders_are_those_of_their_own_forward_pass_on_each_text_alone(tmp_path, kind, size):
+    tokenizer = byte_level(cls_token="<s>", sep_token="</s>", padding_side="left")
+    tokenizer.backend_tokenizer.post_processor = as_pair()
+    if kind != "xlnet":
+        size |= {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), num_labels=1, initializer_range=0.5, **size)
+    torch.manual_seed(0)
+    folder = str(save(AutoModelForSequenceClassification.from_config(config), tmp_path, tokenizer))
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    responses = [*RESPONSES[:2], "cold </s> is bad"]
+    with torch.no_grad():
+        expected = [model(**tokenizer(p, r, return_tensors="pt")).logits.item() for p, r in zip(PROMPTS, responses)]
+    rewards = load_reward(folder, None, device="cpu", batch_size=3).rewards(PROMPTS, responses)
     assert rewards == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
@@ -189,7 +227,7 @@ def test_load_gold_makes_the_chosen_adapter(tmp_path):
     config = OmegaConf.create({"name": "oracle", "path": str(folder), "revision": None, "batch_size": 4})
     assert isinstance(load_gold(config, None, "cpu"), Oracle)
     assert isinstance(load_gold(OmegaConf.merge(config, {"name": "trained"}), folder, "cpu"), Trained)
-    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "huggingface"}), None, "cpu"), HuggingFace)
+    assert isinstance(load_gold(OmegaConf.merge(config, {"name": "huggingface"}), None, "cpu"), LastToken)
 
 
 def test_a_trained_gold_reward_without_its_model_is_an_error():

@@ -1,5 +1,6 @@
 """The published gold models on tiny copies of their architectures: the exact text each reads, and its score by hand."""
 
+import json
 import math
 
 import numpy as np
@@ -118,6 +119,24 @@ def test_a_pad_token_that_also_ends_turns_changes_no_score(folders):
     assert adapter.tokenizer.pad_token_id == adapter.tokenizer.eos_token_id
     alone = [adapter.rewards([p], [a])[0] for p, a in zip(PROMPTS, ANSWERS)]
     assert np.allclose(adapter.rewards(PROMPTS, ANSWERS), alone, atol=1e-5)
+
+
+def test_a_config_whose_pad_token_ends_turns_moves_the_score_to_the_token_before(tmp_path):
+    """So TRL trains a Llama 3 that pads with <|eot_id|>: the model's forward pass never reads a pad token's state."""
+    folder = paper_copies.skywork(tmp_path, pad="<|eot_id|>")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 1}))
+    adapter = load_reward(str(folder), None, device="cpu", batch_size=2)
+    assert adapter.chat and adapter.tokenizer.pad_token_id == 1
+    texts = [read(adapter, p, a).removeprefix("<|begin_of_text|>") for p, a in zip(PROMPTS, ANSWERS)]
+    assert np.allclose(adapter.rewards(PROMPTS, ANSWERS), one_by_one(folder, texts), atol=1e-5)
+
+
+def test_a_reward_model_that_can_think_reads_the_template_as_published(folders):
+    adapter = gold(folders, "trl_qwen")
+    unlike = "{% if enable_thinking is defined %}/no_think {% endif %}"
+    adapter.tokenizer.chat_template = unlike + adapter.tokenizer.chat_template
+    assert read(adapter, PROMPTS[1], ANSWERS[0]).startswith("<|im_start|>user\nwhat is salt?<|im_end|>")
 
 
 def test_question_answer_rewards_are_those_of_the_model_card(folders):

@@ -4,12 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import paper_copies
 import pytest
 from tiny import save, tiny_model, tiny_tokenizer
 
 from cwpo.errors import InputError
 from cwpo.models.gold import Oracle
+from cwpo.models.reward_models import load_reward
 from cwpo.own.compare import _add_rewards, _check_judge, _check_lengths, summary, win_rate_of
+from cwpo.own.fit import Annotator
 
 
 def test_ties_narrow_the_interval_of_the_win_rate():
@@ -22,11 +25,19 @@ def test_ties_narrow_the_interval_of_the_win_rate():
 
 def test_a_judge_too_short_for_a_response_is_refused_before_sampling(tmp_path):
     folder = save(tiny_model("llama", labels=1, max_position_embeddings=12), tmp_path)
-    gold = SimpleNamespace(tokenizer=tiny_tokenizer())
+    gold = Annotator("bt", [], tiny_tokenizer())
     prompts = ["ask", "tell me about bread"]  # 2 and 5 tokens with BOS
     _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=7), gold, prompts)
     with pytest.raises(InputError, match="at most 12 tokens, and 1 of 2 prompts leave no room for max_new_tokens=8"):
         _check_judge(SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=8), gold, prompts)
+
+
+def test_a_reward_model_whose_turns_do_not_end_in_eos_may_judge_messages(tmp_path):
+    folder = paper_copies.trl_qwen(tmp_path)
+    paper_copies.qwen_files(folder)  # turns end in <|im_end|>, EOS is <|endoftext|>
+    gold = load_reward(str(folder), None, device="cpu", batch_size=2)
+    cfg = SimpleNamespace(gold=str(folder), revision=None, max_new_tokens=8)
+    _check_judge(cfg, gold, [[{"role": "user", "content": "Why?"}]])
 
 
 def test_a_prompt_that_a_judge_of_the_synthetic_world_cannot_score_is_refused_before_sampling():
