@@ -10,7 +10,7 @@ from cwpo.config.schema import CONF, JUDGE_SETTINGS, Config, DataConfig
 
 WORLD = "world/"
 # Version of how texts are read, chosen, scored and tokenized outside the synthetic world; raise it when that changes.
-TEXT_VERSION = 5
+TEXT_VERSION = 6
 # Settings that only published data sets use. Data of the synthetic world always have these values.
 PUBLISHED = {"layout": None, "turns": "all", "length_rule": "longer_pair", "test_prompts": "any"}
 SHOWN = ("gold", "paper_counts")  # settings of a data set that no stage reads
