@@ -108,27 +108,30 @@ def test_calibration_accepts_the_human_arm(tmp_path, change, holds):
 
 def test_a_kl_measured_below_zero_counts_as_zero():
     cells = pd.DataFrame(
-        {"method": "human", "point": ["", "matched"], "kl": [-0.1, 2.0], "reward": [0.2, 1.0], "reward_sft": 0.1}
+        {"method": "human", "point": ["", "matched"], "kl": [-0.1, 1.0], "reward": [0.2, 1.0], "reward_sft": 0.1}
     )
     ours = cells.assign(method="cw_po", point="", kl=[-0.3, 4.0], reward=[0.4, 0.8])
     assert at_humans_kl(pd.concat([cells, ours]), "matched") == {"human": 1.0, "cw_po": pytest.approx(0.6)}
 
 
 def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
-    """Human's matched point has KL 2. CW-PO has .2 at KL 1 and .4 at 3, so .3 at 2; WS-DPO 0 at KL 0 and .2 at 2.5, so .16."""
+    """Lines are straight in the root of KL. Human's matched point has KL 2.25, root 1.5. CW-PO has .2 at root 1 and .4 at 2,
+    so .3; WS-DPO 0 at root 0 and .2 at 1.875, so .16."""
     points = (None, "matched", None, "own_best")
     runs = [
-        *swept("frontier", (0.50, 0.55, 0.60, 0.6), "human", kl=(1, 2, 3, 4), level=(0,) * 4, points=points),
-        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "cw_po", kl=(1, 3, 3.4, 3.5), level=(0,) * 4),
-        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "ws_dpo", kl=(2.5, 3, 5, 6), level=(0,) * 4),
+        *swept("frontier", (0.50, 0.55, 0.60, 0.6), "human", kl=(1, 2.25, 3, 5), level=(0,) * 4, points=points),
+        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "cw_po", kl=(1, 4, 4.4, 4.5), level=(0,) * 4),
+        *swept("frontier", (0.60, 0.70, 0.75, 0.8), "ws_dpo", kl=(3.515625, 4, 6, 7), level=(0,) * 4),
     ]
     found = load(write(tmp_path, runs), "toy")
     cells = frontier_cells(found)
     at_kl = {"human": pytest.approx(0.1), "cw_po": pytest.approx(0.3), "ws_dpo": pytest.approx(0.16)}
     assert at_humans_kl(cells, "matched") == at_kl
-    assert set(at_humans_kl(cells, "own_best")) == {"human", "ws_dpo"}  # KL 4: the grid of CW-PO ends at 3.5
+    assert set(at_humans_kl(cells, "own_best")) == {"human", "ws_dpo"}  # KL 5: the grid of CW-PO ends at 4.5
     human = cells[(cells["method"] == "human") & (cells["learning_rate"] == 1e-4)].iloc[0]
-    assert human["kl"] == pytest.approx(2) and human["kl_low"] < 2 < human["kl_high"] and human["point"] == "matched"
+    assert (
+        human["kl"] == pytest.approx(2.25) and human["kl_low"] < 2.25 < human["kl_high"] and human["point"] == "matched"
+    )
     (page,) = frontier(found)
     assert "Helpful, matched | 0.10 | 0.16 | 0.30 |" in page.text
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from cwpo.report.figures.style import COLORS, figure, files, points, sizes
 from cwpo.report.inputs import Results
 from cwpo.report.names import SWEPT_NAMES
-from cwpo.report.tables.frontier import frontier_cells, methods_of, panels
+from cwpo.report.tables.frontier import frontier_cells, methods_of, panels, root
 from cwpo.results import BOTH, MATCHED, OWN_BEST
 
 # Rings around the points that lie at an operating point: marker, size, label.
@@ -34,7 +34,7 @@ def frontier(results: Results, folder: Path) -> list[Path]:
         for axis, (pair, name, rows) in zip(axes.flat, drawn):
             for method in methods_of(cells):
                 _line(axis, rows[rows["method"] == method].sort_values("learning_rate"), method)
-            axis.set_xscale("function", functions=(_root, np.square))
+            axis.set_xscale("function", functions=(root, np.square))
             axis.set_xlim(left=0)
             axis.xaxis.set_major_locator(MaxNLocator(5))  # the root pushes high values together
             axis.set_title(f"{name}\n{pair}")
@@ -43,10 +43,6 @@ def frontier(results: Results, folder: Path) -> list[Path]:
         for axis in axes[:, 0]:
             axis.set_ylabel("mean gold reward")
     return files(path)
-
-
-def _root(values: Any) -> Any:
-    return np.sqrt(np.maximum(values, 0))
 
 
 def _line(axis: Any, rows: pd.DataFrame, method: str) -> None:

@@ -57,9 +57,10 @@ def methods_of(cells: pd.DataFrame) -> list[str]:
 def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
     """Returns {method: mean gold reward} at the KL that Human has at operating point `point`.
 
-    `cells` are those of one model pair and data set. A method's reward is interpolated linearly in KL between its
-    learning rates; its SFT model counts as KL 0. A method whose largest KL is below Human's is left out. Returns {} if
-    Human did not run at `point` or a KL is missing.
+    `cells` are those of one model pair and data set. A method's reward is interpolated linearly in the root of KL, as
+    the figure draws it, between its learning rates; its SFT model counts as KL 0. Rewards rise with about the root of
+    KL: a line in KL itself would lie far below every method's curve but Human's, which has a point at this KL. A method
+    whose largest KL is below Human's is left out. Returns {} if Human did not run at `point` or a KL is missing.
     """
     human = cells[(cells["method"] == "human") & cells["point"].isin((point, BOTH))]
     if len(human) != 1 or "kl" not in cells or cells["kl"].isna().any():
@@ -69,9 +70,13 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
         line = rows.sort_values("kl")
         if kl <= line["kl"].iloc[-1]:
             rewards = [line["reward_sft"].iloc[0], *line["reward"]]
-            measured = [0.0, *line["kl"].clip(lower=0)]  # a sampled KL near 0 may be negative
-            found[str(name)] = float(np.interp(kl, measured, rewards))
+            measured = [0.0, *line["kl"]]
+            found[str(name)] = float(np.interp(root(kl), root(measured), rewards))
     return found
+
+
+def root(kl: Any) -> Any:
+    return np.sqrt(np.maximum(kl, 0))  # a sampled KL near 0 may be negative
 
 
 def frontier(results: Results) -> list[Page]:
@@ -91,7 +96,7 @@ def frontier(results: Results) -> list[Page]:
         "Mean gold reward of the aligned model and its KL to its own SFT model, in nats per response (mean of log π(y) − log π_ref(y) over "
         f"its own responses to the test prompts), at every update size; {counts(cells.to_dict('records'), runs['seed'])}. "
         "Mean gold reward at the KL of Human's matched point and of its own best, on the line from each method's SFT model through its "
-        f"update sizes ({OUTSIDE}: its largest KL is smaller):\n\n"
+        f"update sizes, straight in the root of KL as in the figure ({OUTSIDE}: its largest KL is smaller):\n\n"
         + markdown_table(["", *(SWEPT_NAMES[method] for method in methods)], at_kl)
     )
     body = "\n\n".join([text, *parts])
