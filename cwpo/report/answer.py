@@ -12,7 +12,7 @@ from cwpo.report.claims.rule import t_interval
 from cwpo.report.inputs import Results, select
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, WS, capital, label, the_point
 from cwpo.report.tables.cells import compare, interval
-from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, panels
+from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, gains_at_humans_kl, mean_gain, panels
 from cwpo.report.tables.kinds import ARMS
 from cwpo.statistics import DIGITS, Floats, Interval, interval_of
 
@@ -125,7 +125,9 @@ def _equal_kl(results: Results, point: str) -> str:
     ahead = sum(gain > 0 for gain, _ in gains)
     if not gains:
         return ""
+    by_seed = gains_at_humans_kl(results, point)
+    mean = f", {mean_gain(by_seed)} on average over {len(by_seed)} seeds" if by_seed else ""
     return (
         f"At that of Human's {point.replace('_', ' ')} point, CW-PO's mean gold reward is the higher one in {ahead} of {len(gains)} panels "
-        f"({_listed(gains)})."
+        f"({_listed(gains)}){mean}."
     )

@@ -6,7 +6,7 @@ from claims_results import OPT_SMALL, QWEN_MID, grid, run_of, write
 
 from cwpo.report.inputs import load
 from cwpo.report.tables.annotators import human_arms
-from cwpo.report.tables.frontier import at_humans_kl, frontier, frontier_cells
+from cwpo.report.tables.frontier import at_humans_kl, frontier, frontier_cells, gains_at_humans_kl, mean_gain
 from cwpo.report.tables.render import WS_NOTE, pages
 from cwpo.report.tables.table1 import TABLE1
 from cwpo.report.tables.tuning import human_target, tuning, tuning_cells
@@ -134,6 +134,13 @@ def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
     )
     (page,) = frontier(found)
     assert "Helpful, matched | 0.10 | 0.16 | 0.30 |" in page.text
+    assert gains_at_humans_kl(found, "matched") == pytest.approx([0.2, 0.2])
+    assert gains_at_humans_kl(found, "own_best") == []  # no line of CW-PO reaches this KL
+    assert "seeds: at that of Human's matched point +0.20 [0.20, 0.20] (2 seeds)." in page.text
+
+
+def test_the_mean_gain_of_one_seed_has_no_interval():
+    assert mean_gain([-0.25]) == "-0.25" and mean_gain([0.0, 2.0]) == "+1.00 [-11.71, 13.71]"
 
 
 def test_a_table_has_a_grid_for_each_point_that_ran(made_up_loaded):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cwpo.pages import markdown_table
+from cwpo.report.claims.rule import t_interval
 from cwpo.report.inputs import Results, datasets
 from cwpo.report.names import DATA_NAMES, SWEPT_NAMES, label
 from cwpo.report.tables.cells import counts, interval, named_interval, outcome
@@ -75,6 +76,29 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
     return found
 
 
+def gains_at_humans_kl(results: Results, point: str) -> list[float]:
+    """Returns CW-PO's minus Human's mean gold reward at the KL that Human has at `point`: one mean over panels per seed.
+
+    A seed in which a panel lacks one of the two is left out. Returns [] if a KL is missing.
+    """
+    cells = results.of("frontier").rename(columns={"reward_mean": "reward", "reward_sft_mean": "reward_sft"})
+    gains = []
+    for _, seed in cells.groupby("seed"):
+        read = [at_humans_kl(rows, point) for _, rows in seed.groupby(PANEL)]
+        if all({"human", "cw_po"} <= set(rewards) for rewards in read):
+            gains.append(float(np.mean([rewards["cw_po"] - rewards["human"] for rewards in read])))
+    return gains
+
+
+def mean_gain(gains: list[float]) -> str:
+    """Formats the mean of one gain per seed with its t interval: `+0.04 [-0.05, 0.13]`, without one for a single seed."""
+    mean = f"{np.mean(gains):+.2f}"
+    if len(gains) < 2:
+        return mean
+    low, high = t_interval(gains)
+    return f"{mean} [{low:.2f}, {high:.2f}]"
+
+
 def root(kl: Any) -> Any:
     return np.sqrt(np.maximum(kl, 0))  # a sampled KL near 0 may be negative
 
@@ -86,6 +110,7 @@ def frontier(results: Results) -> list[Page]:
         return []
     runs, methods = results.of("frontier"), methods_of(cells)
     at_kl, parts = [], []
+    gained = {point: gains_at_humans_kl(results, point) for point in (MATCHED, OWN_BEST)}
     for pair, name, rows in panels(cells):
         for point in (MATCHED, OWN_BEST):
             found = at_humans_kl(rows, point)
@@ -99,6 +124,13 @@ def frontier(results: Results) -> list[Page]:
         f"update sizes, straight in the root of KL as in the figure ({OUTSIDE}: its largest KL is smaller):\n\n"
         + markdown_table(["", *(SWEPT_NAMES[method] for method in methods)], at_kl)
     )
+    total = [
+        f"at that of Human's {point.replace('_', ' ')} point {mean_gain(gains)} ({len(gains)} seeds)"
+        for point, gains in gained.items()
+        if gains
+    ]
+    if total:
+        text += f"\n\nCW-PO − Human at equal KL, the mean over the panels with its 95 % t interval over seeds: {'; '.join(total)}."
     body = "\n\n".join([text, *parts])
     return [Page("frontier", "Gold reward against KL", body, cells, runs["git_commit"])]
 
