@@ -76,7 +76,7 @@ def test_settings_that_change_the_work():
     assert of("align", "method=ws_bt", "human_fraction=0.65") == pytest.approx(whole / 2)
     assert of("align", "method=human_all") == pytest.approx(whole / 0.7)
     bt = of("train_annotator", "method=ws_bt")
-    assert of("train_annotator", "method=ws_bt", "annotator=sft_dpo") > 0.9 * bt
+    assert of("train_annotator", "method=ws_dpo") > 0.9 * bt
     online = of("online_align", "method=online_cw_po")
     assert online > 10 * whole  # two long samples for every pair
     assert (
