@@ -77,11 +77,7 @@ def test_settings_that_change_the_work():
     assert of("align", "method=human_all") == pytest.approx(whole / 0.7)
     bt = of("train_annotator", "method=ws_bt")
     assert of("train_annotator", "method=ws_dpo") > 0.9 * bt
-    online = of("online_align", "method=online_cw_po")
-    assert online > 10 * whole  # two long samples for every pair
-    assert (
-        of("online_align", "method=online_rm", "online.reward_model=null") == online
-    )  # train_reward trains the weak model
+    assert of("online_align", "method=online_cw_po") > 10 * whole  # two long samples for every pair
 
 
 def test_measured_rates_take_the_place_of_stated_ones(tmp_path):
