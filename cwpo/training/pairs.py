@@ -49,6 +49,14 @@ class Reference:
             parameter.data = other.to(parameter.device, parameter.dtype)
 
 
+class Rows(list[dict[str, Any]]):
+    """A list of tokenised rows that serves as a trainer's data set; users read them as train_dataset.rows."""
+
+    @property
+    def rows(self) -> "Rows":
+        return self
+
+
 def examples_of(dataset: Iterable[Mapping[str, Any]]) -> Any:
     """Returns the data set with Python values in its rows: a `datasets` set loses its format (torch, numpy, ...)."""
     return dataset.with_format(None) if hasattr(dataset, "with_format") else dataset

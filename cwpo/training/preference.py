@@ -29,6 +29,7 @@ from cwpo.training.base import GlobalMeanTrainer
 from cwpo.training.pairs import (
     REFERENCE,
     Reference,
+    Rows,
     StreamedRows,
     encoded_rows,
     enter_reference,
@@ -238,7 +239,7 @@ class PreferenceTrainer(PreferenceLoss):
             read_here(args)
             train_rows: Any = StreamedRows(examples_of(train_dataset), self._read_and_score)
         else:
-            train_rows = self._read(list(examples_of(train_dataset)))
+            train_rows = Rows(self._read(list(examples_of(train_dataset))))
         sets = eval_dataset if isinstance(eval_dataset, dict) else {"": eval_dataset}  # a single one is named ""
         tests = {name: self._read(list(examples_of(part))) for name, part in sets.items() if part is not None}
         parts = [*([] if streamed else [train_rows]), *tests.values()]

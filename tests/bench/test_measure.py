@@ -96,7 +96,7 @@ def test_cwpo_side_is_preference_trainer_with_weight_one(tmp_path):
     job |= {"batch_size": 4, "side": "cwpo"}
     trainer = sides.cwpo_trainer(job, sides.model_of(job, "cpu"), pairs)
     assert (trainer.objective, trainer.beta) == ("dpo", sides.BETA)
-    assert [row["weight"] for row in trainer.train_dataset] == [1.0] * 4
+    assert [row["weight"] for row in trainer.train_dataset.rows] == [1.0] * 4
 
 
 def test_the_steady_state_leaves_the_first_steps_out():
