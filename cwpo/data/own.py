@@ -41,6 +41,8 @@ def convert(
     Raises InputError, which names the rows, for an unreadable table, missing columns or values of a wrong kind. It then
     leaves no file at `out`.
     """
+    if ties not in ("drop", "soft"):
+        raise InputError(f"ties={ties} is unknown; valid: drop, soft")
     reader = PairReader(path, columns, positive)
     done = reader.done
     try:

@@ -69,8 +69,9 @@ class Converted:
 
     def refuse(self, problem: str, row: int, *values: Any) -> None:
         """Records the problem of a row, a text "have <what is wrong>; <fix>", and the values to show to the user."""
-        shown = visible(", ".join(map(reprlib.repr, values)))
-        self.wrong.setdefault(problem, []).append((row, shown))
+        rows = self.wrong.setdefault(problem, [])
+        shown = ", ".join(map(reprlib.repr, values)) if len(rows) < SHOWN else ""
+        rows.append((row, visible(shown)))
 
     def drops(self) -> str:
         """Returns, as one text, each reason for drops with the number of rows and the first row numbers."""
@@ -93,7 +94,7 @@ class PairReader:
     columns: our name (one of KNOWN) -> the table's name. positive: "a" or "b", the response that a label of 1 or true
     prefers. at: the prefix of these settings' names in messages, such as "data.". layout: gives the columns and
     `positive` that the caller does not give; default: the published layout that fits the table. texts: a function like
-    pair_texts, which reads a row's prompt and responses. Raises InputError for unknown names in `columns`.
+    pair_texts, which reads a row's prompt and responses. Raises InputError for wrong settings.
     """
 
     def __init__(
@@ -108,8 +109,13 @@ class PairReader:
     ) -> None:
         self.path, self.named, self.positive, self.at = path, dict(columns or {}), positive, at
         self.layout, self.texts, self.done = layout, texts, Converted()
-        if unknown := sorted({*self.named} - {*KNOWN}):
-            raise InputError([f"{at}columns.{name} is unknown; valid: {', '.join(KNOWN)}" for name in unknown])
+        unknown = sorted({*self.named} - {*KNOWN})
+        problems = [f"{at}columns.{name} is unknown; valid: {', '.join(KNOWN)}" for name in unknown]
+        if positive not in (None, "a", "b"):
+            why = "the response that a label of 1 or true prefers"
+            problems.append(f"{at}positive={positive} must be a or b, {why}")
+        if problems:
+            raise InputError(problems)
 
     def read(self, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Pair | None, str, Row]]:
         """Yields (row number, pair, "", row), or (row number, None, reason, row) for a row that is left out.
@@ -203,10 +209,10 @@ class PairReader:
             raise InputError([needs, *self._absent(absent)])
 
     def _absent(self, names: Iterable[str]) -> list[str]:
+        places = {ours: f"{self.named[ours]} ({self.at}columns.{ours})" for ours in sorted(names)}
+        known = self.done.columns
         return [
-            f"{self.path} has no column {self.named[ours]} ({self.at}columns.{ours}); "
-            f"{nearest(self.named[ours], self.done.columns)}"
-            for ours in sorted(names)
+            f"{self.path} has no column {place}; {nearest(self.named[ours], known)}" for ours, place in places.items()
         ]
 
 

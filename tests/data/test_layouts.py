@@ -161,6 +161,11 @@ def test_positive_answers_it_in_every_command(positive, best, tmp_path):
     assert one[f"response_{one['human_label']}"] == best
 
 
+def test_positive_is_a_or_b(tmp_path):
+    with pytest.raises(InputError, match="positive=1 must be a or b, the response that a label of 1 or true prefers"):
+        convert(lines(tmp_path / "t.jsonl", [FOREIGN]), tmp_path / "o.parquet", NAMES, positive="1")
+
+
 def test_columns_that_contradict_a_layout_leave_its_meaning_open(tmp_path):
     swapped = {"prompt": "history", "response_a": "human_ref_B", "response_b": "human_ref_A", "label": "labels"}
     have = frozenset(shp(1))
