@@ -130,10 +130,10 @@ def in_process(rank: int, processes: int, port: int, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_evaluate_each_row_once(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     for processes in (1, 2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
         torch.multiprocessing.spawn(in_process, (processes, port, tmp_path), nprocs=processes)
     one, first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))
     assert first == second
