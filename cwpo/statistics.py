@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 DIGITS = 12  # decimals to which intervals are rounded
@@ -104,6 +105,13 @@ def interval_of(centres: Sequence[float], means: ArrayLike, *, confidence: float
     # The last digits of a mean depend on the number of threads, and with them how 0.1365 is rounded for a table.
     mean, low, high = np.round([np.mean(centres), *np.quantile(totals, [tail, 1 - tail])], DIGITS)
     return Interval(float(mean), float(low), float(high))
+
+
+def t_interval(values: Sequence[float], *, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the ends of mean ± t(n − 1) · s / √n for n ≥ 2 finite numbers."""
+    array = np.asarray(values, dtype=np.float64)
+    reach = float(stdtrit(len(array) - 1, (1 + confidence) / 2) * array.std(ddof=1) / np.sqrt(len(array)))
+    return float(array.mean()) - reach, float(array.mean()) + reach
 
 
 def proportion_interval(shares: Sequence[float], counts: Sequence[int], *, resamples: int = 2000) -> Interval:

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cwpo.report.claims.rule import t_interval
 from cwpo.report.inputs import Results, select
 from cwpo.report.names import DATA_NAMES, METHOD_NAMES, WS, capital, label, the_point
 from cwpo.report.tables.cells import compare, interval
 from cwpo.report.tables.frontier import at_humans_kl, frontier_cells, gains_at_humans_kl, mean_gain, panels
 from cwpo.report.tables.kinds import ARMS
-from cwpo.statistics import DIGITS, Floats, Interval, interval_of
+from cwpo.statistics import DIGITS, Floats, Interval, interval_of, t_interval
 
 QUESTION = "Does CW-PO beat human labels here?"
 TABLES = ("table1", "headline")

@@ -25,13 +25,14 @@ from cwpo.report.claims.evidence import of_paper, of_results
 from cwpo.report.claims.ledger import CLAIMS, Entry, judge_all
 from cwpo.report.claims.measures import over_best, own_choice_pays
 from cwpo.report.claims.outcome import assess
-from cwpo.report.claims.rule import VERDICTS, Judged, judge, t_interval
+from cwpo.report.claims.rule import VERDICTS, Judged, judge
 from cwpo.report.claims.write import _form as form_of
 from cwpo.report.claims.write import _with_interval as with_interval
 from cwpo.report.claims.write import write_claims
 from cwpo.report.inputs import load
 from cwpo.report.names import METHOD_NAMES, model_size
 from cwpo.results import CONFIDENCE_COLUMNS, ResultsError
+from cwpo.statistics import t_interval
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 CELLS = [("hh_rlhf", OPT_LARGE), ("tldr", QWEN_LARGE)]

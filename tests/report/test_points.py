@@ -137,6 +137,13 @@ def test_the_frontier_reads_rewards_at_humans_matched_kl(tmp_path):
     assert gains_at_humans_kl(found, "matched") == pytest.approx([0.2, 0.2])
     assert gains_at_humans_kl(found, "own_best") == []  # no line of CW-PO reaches this KL
     assert "seeds: at that of Human's matched point +0.20 [0.20, 0.20] (2 seeds)." in page.text
+    other = [
+        run
+        for run in swept("frontier", (0.5,) * 4, "human", QWEN_MID, kl=(1,) * 4, points=points)
+        if run[0]["seed"] == 1000
+    ]
+    more = load(write(tmp_path / "more", [*runs, *other]), "toy")
+    assert gains_at_humans_kl(more, "matched") == []  # seed 1000 lacks CW-PO in a panel, 1001 the panel
 
 
 def test_the_mean_gain_of_one_seed_has_no_interval():

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+
+from cwpo.statistics import t_interval
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 OPPOSITE, INCONCLUSIVE, NOT_RUN = "opposite", "inconclusive", "not run"
@@ -34,13 +35,6 @@ class Judged(NamedTuple):
     high: float | None
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Returns the ends of mean ± t(n − 1) · s / √n, the interval of CONFIDENCE, for n ≥ 2 finite numbers."""
-    array = np.asarray(values, dtype=np.float64)
-    reach = float(stdtrit(len(array) - 1, (1 + CONFIDENCE) / 2) * array.std(ddof=1) / np.sqrt(len(array)))
-    return float(array.mean()) - reach, float(array.mean()) + reach
-
-
 def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below: bool = False) -> Judged:
     """Applies RULE to one effect per seed. The claim: the effect is above `value`, or below it if `below` is set.
 
@@ -53,7 +47,7 @@ def judge(by_seed: Sequence[float], *, margin: float, value: float = 0.0, below:
         raise ValueError(f"effects must be finite; got {list(by_seed)}")
     if len(by_seed) < 2:
         return Judged(INCONCLUSIVE, effect, None, None)
-    low, high = t_interval(by_seed)
+    low, high = t_interval(by_seed, confidence=CONFIDENCE)
     # How far the ends are from the value in the claimed direction.
     least, most = (value - high, value - low) if below else (low - value, high - value)
     if least > 0:

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cwpo.pages import markdown_table
-from cwpo.report.claims.rule import t_interval
 from cwpo.report.inputs import Results, datasets
 from cwpo.report.names import DATA_NAMES, SWEPT_NAMES, label
 from cwpo.report.tables.cells import counts, interval, named_interval, outcome
 from cwpo.report.tables.page import Page
 from cwpo.results import BOTH, MATCHED, OWN_BEST
-from cwpo.statistics import bootstrap_interval
+from cwpo.statistics import bootstrap_interval, t_interval
 
 PANEL = ["weak", "strong", "data"]
 OUTSIDE = "–"
@@ -79,13 +78,13 @@ def at_humans_kl(cells: pd.DataFrame, point: str) -> dict[str, float]:
 def gains_at_humans_kl(results: Results, point: str) -> list[float]:
     """Returns CW-PO's minus Human's mean gold reward at the KL that Human has at `point`: one mean over panels per seed.
 
-    A seed in which a panel lacks one of the two is left out. Returns [] if a KL is missing.
+    A seed that lacks a panel of another seed, or one of the two in a panel, is left out. Returns [] if a KL is missing.
     """
     cells = results.of("frontier").rename(columns={"reward_mean": "reward", "reward_sft_mean": "reward_sft"})
     gains = []
     for _, seed in cells.groupby("seed"):
         read = [at_humans_kl(rows, point) for _, rows in seed.groupby(PANEL)]
-        if all({"human", "cw_po"} <= set(rewards) for rewards in read):
+        if len(read) == cells.groupby(PANEL).ngroups and all({"human", "cw_po"} <= set(rewards) for rewards in read):
             gains.append(float(np.mean([rewards["cw_po"] - rewards["human"] for rewards in read])))
     return gains
 
